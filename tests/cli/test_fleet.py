@@ -88,6 +88,21 @@ def test_cost_prints_the_sentence_the_conventions_and_how_far_it_reaches(bench):
         assert text in said
 
 
+def test_the_fleet_that_was_asked_for_is_the_first_sentence(bench, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
+    few = ("--draws", 1000)
+    first = bench("cost", "--eflops", 10, "--part", "A800", *few).out.splitlines()[0]
+    assert re.match(
+        r"10 EFLOPS of A800 \(31,250 cards\) delivers 5\.\d+ of 10\.0 nominal EFLOPS \(nine draws in ten: "
+        r".*\); its servers cost RMB 3,711 M\. One nominal EFLOPS",
+        first,
+    )
+    assert bench("cost", "--part", "A800", *few).out.startswith("One nominal EFLOPS of A800")
+    said = bench("own", "--part", "A800", "--power-limit", 300, *few).out.splitlines()[0]
+    assert "the known rents are of cards without a power limit" in said
+    assert "got '0'; expected from 0.001" in bench("own", "--part", "A800", "--rent", 0, *few).err
+
+
 def test_the_cost_of_a_card_says_behind_its_figures_what_is_missing_and_what_fills_it(bench):
     said = " ".join(bench("cost", "--part", "P800", "--draws", 1000)[1].split())
     assert said.startswith("One nominal EFLOPS of P800 (2,899 cards at 345) delivers 0.")

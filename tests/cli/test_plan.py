@@ -122,12 +122,45 @@ def test_a_training_run_says_what_it_assumes_and_takes(bench):
     assert "by 6N: attention over 8,192 tokens isn't counted; it would be 15.5% of 6N." in bare
 
 
+def test_a_mix_is_planned_alone_too_and_what_cant_be_says_why_at_once(bench):
+    said = " ".join(bench(*TRAIN, "--fleet", "huawei", *FEW).out.split())
+    assert re.match(r"Training 8 billion parameters .* takes .+ … .+ on Huawei \(automated driving\)\.", said)
+    said = " ".join(bench("--eflops", 1e9, "--part", A800, *FEW).out.split())
+    assert said.startswith("This can't be planned with A800: ")
+
+
+def test_one_figure_reads_alike_in_the_sentence_and_in_the_table(bench):
+    for clips in ("10e6", "11e6", "12e6", "13e6"):
+        flags = ("--parameters", "8e9", "--clips", clips, "--every-days", 14, "--fleet", "nio")
+        out = bench(*flags, *FEW).out
+        cards = re.search(r"models it takes ([\d,]+)\s+cards", out)[1]
+        assert out.count(cards) >= 2, out
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            ("--budget-rmb", "1e15", "--part", A800, "--goodput"),
+            "--budget-rmb: what follows from it is",
+        ),
+        (("--parameters", 1, "--hours", 1, "--every-days", 14), "--parameters: not a training run; got 1.0"),
+        (("--parameters", "1e15", "--tokens", "1e18", "--every-days", 14), "--parameters: what follows from"),
+    ],
+)
+def test_an_error_names_the_flag_that_was_given(bench, given, said):
+    result = bench(*given, *FEW)
+    assert (result.status, result.out) == (2, "")
+    assert result.err.startswith(f"bench: {said}")
+
+
 def test_experts_in_fp8_are_planned_from_the_command_line(bench):
     experts = ("--parameters", "671e9", "--active-params", "37e9", "--precision", "fp8", "--part", "H800")
     data = ("--tokens", "14.8e12", "--every-days", 54, "--context-tokens", 4096, "--year", 2024.9)
     (row,) = json.loads(bench(*experts, *data, "--draws", 1000, "--json")[1])
     assert row["card_hours"] == pytest.approx(2.664e6, rel=0.1)
     assert row["chain"][0]["value"] == pytest.approx(2, rel=1e-3)
+    assert "fp8, tuned, 2024.9)" in " ".join(bench(*experts, *data, *FEW)[1].split())
 
 
 def test_a_training_run_on_fleets(bench):

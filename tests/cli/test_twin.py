@@ -128,3 +128,11 @@ def test_records_of_a_twin_count_as_one_whatever_the_manifest_says(simulated):
     fields["devices"][0]["identity"]["twin"] = None
     manifest.write_text(json.dumps(fields | {"measured": True}), encoding="utf-8")
     assert not read_run(simulated).measured
+
+
+def test_a_twins_node_is_listed_whole(bench):
+    found = json.loads(bench("devices", "--device", "twin:8xa800", "--json").out)["devices"]
+    assert [each["device"] for each in found] == [f"twin:8xa800:{gpu}" for gpu in range(8)]
+    assert "twin of 8 × NVIDIA A800" in bench("devices", "--device", "twin:8xa800").out
+    (one,) = json.loads(bench("devices", "--device", "twin:8xa800:3", "--json").out)["devices"]
+    assert one["device"] == "twin:8xa800:3"

@@ -61,6 +61,12 @@ def test_runs_of_one_thing_are_the_same():
     assert (found.exit_status, found.slower, found.broken) == (0, [], [])
 
 
+def test_a_run_on_both_sides_is_told_for_it_says_nothing_of_a_change():
+    (said,) = map(str, compare(BASE, BASE).problems)
+    assert said.startswith("runs that are in base and in new, and so say nothing of a change: ")
+    assert not compare(BASE, RECORDED / "same").problems
+
+
 def test_three_per_cent_slower_is_found_and_nothing_else():
     found = compare(BASE, RECORDED / "slower")
     assert outcomes(found) == {PRODUCT: "slower", BLOCK: "same", COPY: "same"}

@@ -6,7 +6,7 @@
 | stated | what was stated or given: its digits, eight at most | `0.65`, `989.4`, `950,000` |
 | count | things: whole | `49,925` |
 | ratio | a derate or another ratio of two figures: three decimals | `0.626`, `1.420` |
-| percent | a share: one decimal, two below 1 % | `86.2%`, `0.45%` |
+| percent | a share: one decimal, two below 1 % | `86.2%`, `0.45%`, `<0.01%` |
 | change | a share with its sign | `+3.1%`, `-40.6%`, `∞` |
 | duration | in the unit that people say it in: one decimal below ten, whole above | `0.8 s`, `1.5 h` |
 | money | RMB, USD: three significant digits, millions from a million on | `65,300`, `7.50 M`, `5,928 M` |
@@ -32,6 +32,8 @@ _DIGITS = 3
 _STATED_DIGITS = 8
 # Half an interval has at most so many decimals more than its figure.
 _MOST_MORE_DECIMALS = 2
+# A smaller share has no digit of the two decimals that a percentage below 1 has.
+_LEAST_SHARE = 0.00005
 _MILLION = 1e6
 # Seconds in a unit, and from how many of it on the next one serves.
 _UNITS = (
@@ -109,7 +111,11 @@ def factor(value: float) -> str:
 
 
 def percent(value: float | None) -> str:
-    """A share: `86.2%`, `0.45%`."""
+    """A share: `86.2%`, `0.45%`; one that would read as none is `<0.01%`."""
+    return "<0.01%" if value is not None and 0 < value < _LEAST_SHARE else _percent(value)
+
+
+def _percent(value: float | None) -> str:
     return UNKNOWN if value is None else f"{_rounded(100 * value, _percent_decimals(value))}%"
 
 
@@ -125,7 +131,7 @@ def change(value: float | None) -> str:
     """A relative change: `+3.1%`, `-40.6%`; one without an end is `∞`."""
     if value == math.inf:
         return "∞"
-    text = percent(value)
+    text = _percent(value)
     return f"+{text}" if value is not None and value > 0 and text.strip("0.%") else text
 
 

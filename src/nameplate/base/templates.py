@@ -434,6 +434,9 @@ TEMPLATES: Mapping[str, str] = {
     "side_unreadable": N_("left out: {why}"),
     "side_files_left_out": N_("left out: JSON files that lie beside its runs ({count}), such as {path}"),
     "side_repeated": N_("left out: {path} is a copy of {run}"),
+    "side_shared": N_(
+        "runs that are in base and in new, and so say nothing of a change: {count}, the first is {run}"
+    ),
     "nothing_achieved": N_("no {basis} figure on both sides"),
     "nothing_by_basis": N_("no {basis} figure on both sides; --by achieved compares throughput"),
     "new_failed_in": N_("new: failed in {count} of {all} runs: {why}"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -119,16 +120,18 @@ def plan(
     given, parts = training_run.given(), part or ()
     with printing.in_language():
         _check_question(questions, given, training)
-        size = None if parameters is None else read_uncertain(parameters, "--parameters").value
-        options = {"training": training.read(size), **pricing.options()}
-        if parameters is not None:
-            from nameplate.fleet.training import train
-            from nameplate.report.fleet.plan import training_view
+        rows: Any
+        make_view: Callable[..., View]
+        with _naming_asked(next(flag for flag, value in questions.items() if value is not None)):
+            size = None if parameters is None else read_uncertain(parameters, "--parameters").value
+            options = {"training": training.read(size), **pricing.options()}
+            if parameters is not None:
+                from nameplate.fleet.training import train
+                from nameplate.report.fleet.plan import training_view
 
-            rows: Any = train(parameters, part=parts, **given, **options)
-            make_view: Callable[..., View] = training_view
-        else:
-            rows, make_view = _answer(eflops, budget_rmb, site_mw, parts, options)
+                rows, make_view = train(parameters, part=parts, **given, **options), training_view
+            else:
+                rows, make_view = _answer(eflops, budget_rmb, site_mw, parts, options)
         if printing.as_rows:
             print_rows([row.as_json() for row in rows], csv=printing.csv)
         else:
@@ -158,6 +161,24 @@ def _answer(
 
     assert site_mw is not None
     return fill_site(site_mw, parts, **options), sites_view
+
+
+@contextmanager
+def _naming_asked(asked: str) -> Iterator[None]:
+    """Raise InputError anew where what follows from a flag can't be, naming the one that was given.
+
+    `--devices`, as the prediction of an MFU calls them, is no flag of this command.
+    """
+    same = {"--params": "--parameters", "--context": "--context-tokens"} if asked == "--parameters" else {}
+    try:
+        yield
+    except InputError as error:
+        what, where = error.what, same.get(error.where or "")
+        if where is None and error.where in {"--devices", "--eflops"} - {asked}:
+            what, where = f"what follows from it is {what}", asked
+        if where is None:
+            raise
+        raise InputError(what, where=where, got=error.got, expected=error.expected) from None
 
 
 def _check_question(

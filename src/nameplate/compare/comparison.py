@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from typing import Any
 
 from nameplate.base.errors import InputError
 from nameplate.base.exit_status import ExitStatus
-from nameplate.base.messages import Message
+from nameplate.base.messages import Message, message
 from nameplate.base.notebook import ShownInNotebooks
 from nameplate.chain.power_limits import LimitCurve, join_curves
 from nameplate.compare.estimate import RestartSpread, share_confidence
@@ -147,7 +147,18 @@ def compare(
     in for ids. Raises InputError for what can't be used or compared.
     """
     options = CompareOptions(threshold, by, across_parts, restart_spread, only, across_libraries, fail_on)
-    return compare_sides(read_side(base, results), read_side(new, results), options)
+    sides = read_side(base, results), read_side(new, results)
+    return compare_sides(sides[0], _note_shared(*sides), options)
+
+
+def _note_shared(base: Side, new: Side) -> Side:
+    """The new side, with a problem for the runs that are on both: they say nothing of a change."""
+    of_base = {run.identity for run in base.runs}
+    shared = [run.name for run in new.runs if run.identity in of_base]
+    if not shared:
+        return new
+    found = message("side_shared", count=len(shared), run=shared[0])
+    return replace(new, unread=(*new.unread, found))
 
 
 def compare_sides(

@@ -102,16 +102,17 @@ def survey() -> Survey:
 
 
 def survey_one(name: str) -> Survey:
-    """Survey the one device that `bench run --device NAME` would open. For the CPU no driver is asked.
+    """Survey the one device that `bench run --device NAME` would open, of a twin's node all that it would.
 
-    Raises InputError as `choose_devices` does.
+    For the CPU no driver is asked. Raises InputError as `choose_devices` does.
     """
-    first = find_device_names(name)[0]
+    names = find_device_names(name)
+    first = names[0]
     if twin.is_twin(first):
-        seen = _survey_twin(first)
-        identity = seen.identity
+        seen = tuple(map(_survey_twin, names))
+        identity = seen[0].identity
         assert isinstance(identity, CudaIdentity)
-        return Survey((seen,), cuda.describe_torch_build(), identity.driver, identity.cuda_driver)
+        return Survey(seen, cuda.describe_torch_build(), identity.driver, identity.cuda_driver)
     if first == "cpu":
         return Survey((survey_cpu(CpuDevice(measure_identity())),), cuda.describe_torch_build())
     whole = survey()

@@ -20,6 +20,25 @@ from nameplate.specs.part import Part, shorten
 _MODEL = re.compile(r"^\D*?(\d+(?:\.\d+)?B)\b")
 
 
+def describe_fleet(cost: Cost) -> str | None:
+    """What the whole fleet delivers and costs; None where it is one EFLOPS, or that isn't known."""
+    delivered, nominal = cost.estimates.get("delivered_eflops"), cost.size.nominal_eflops
+    if delivered is None or delivered.p50 is None or nominal is None or math.isclose(nominal, 1):
+        return None
+    said = _(
+        "{fleet} ({cards} cards) delivers {delivered} of {nominal} nominal EFLOPS{range}",
+        fleet=_(cost.size.name),
+        cards=count(cost.size.cards),
+        delivered=figure(delivered.p50),
+        nominal=figure(nominal),
+        range=describe_range(delivered, figure),
+    )
+    capex = cost.estimates.get("capex_rmb")
+    if capex is None or capex.p50 is None:
+        return _("{said}.", said=said)
+    return _("{said}; its servers cost {rmb}.", said=said, rmb=rmb(capex.p50))
+
+
 def describe_delivered(cost: Cost) -> str | None:
     """What one nominal EFLOPS of the fleet's part delivers and costs; None if that isn't known."""
     part, card_tflops = cost.size.part, cost.size.card_tflops

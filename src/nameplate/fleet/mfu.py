@@ -247,8 +247,8 @@ def _require_one_of(flag: str, given: str, known: Sequence[str]) -> None:
 
 
 def name_year(year: float) -> str:
-    """A year without a separator of thousands, rounded to a whole one."""
-    return str(round(year))
+    """A year without a separator of thousands, with a decimal where it has one: 2024, 2024.9."""
+    return stated(round(year, 1)).replace(",", "")
 
 
 def as_stack(given: str) -> Stack:

@@ -231,7 +231,7 @@ def _require_within(number: Uncertain, least: float, most: float, where: str) ->
         raise InputError(
             "a value that can't be used",
             where=where,
-            got=f"{number.low:g} to {number.high:g}",
+            got=f"{number.low:g}" if number.low == number.high else f"{number.low:g} to {number.high:g}",
             expected=f"from {least:g} to {most:g}",
         )
     return number

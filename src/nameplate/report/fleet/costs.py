@@ -20,7 +20,7 @@ from nameplate.base.language import N_, _, join_sentences
 from nameplate.base.text import plain
 from nameplate.chain.link import Link
 from nameplate.fleet.assumptions import UsedInput
-from nameplate.fleet.describe import describe_delivered, describe_ownership, describe_servers
+from nameplate.fleet.describe import describe_delivered, describe_fleet, describe_ownership, describe_servers
 from nameplate.fleet.outputs import inputs_of
 from nameplate.fleet.price import Cost, Rung
 from nameplate.fleet.unit import Unit
@@ -69,7 +69,8 @@ def cost_view(costs: Sequence[Cost], *, details: bool = False) -> View:
 def _answer(costs: Sequence[Cost], known: Sequence[Cost]) -> str:
     """What one fleet delivers, takes and costs; or the range over several."""
     if len(costs) == 1 and known:
-        return describe_delivered(known[0]) or _describe_range_of_mix(known[0])
+        said = [each for each in (describe_fleet(known[0]), describe_delivered(known[0])) if each]
+        return join_sentences(said) if said else _describe_range_of_mix(known[0])
     if not known and len(costs) == 1:
         return _("{fleet}: {reason}.", fleet=fleet_label(costs[0].size), reason=costs[0].reason)
     if not known:

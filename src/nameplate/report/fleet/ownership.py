@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from nameplate.base.formatting import UNKNOWN, figure, millions, percent, ratio, stated
-from nameplate.base.language import _
+from nameplate.base.language import N_, _
 from nameplate.base.text import plain
 from nameplate.fleet.describe import describe_range
 from nameplate.fleet.ownership import Ownership
@@ -119,6 +119,9 @@ def _answer(owned: Sequence[Ownership]) -> str:
         range=describe_range(busy, figure),
         years=stated(first.years),
     )
+    if first.rent is None and any(link.slowed != 1 for link in first.cost.chain):
+        lacking = N_("{said}; the known rents are of cards without a power limit: give one (--rent RMB).")
+        return _(lacking, said=said)
     if first.rent is None:
         return _("{said}; no rent of it is known: give one (--rent RMB).", said=said)
     return _(

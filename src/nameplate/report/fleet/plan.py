@@ -26,6 +26,7 @@ from nameplate.fleet.mfu_runs import PEAK_DTYPES, TrainingPrecision
 from nameplate.fleet.montecarlo import Estimate
 from nameplate.fleet.plan import Need, Purchase
 from nameplate.fleet.price import Cost
+from nameplate.fleet.size import round_up
 from nameplate.fleet.training import TrainingPlan, format_days
 from nameplate.report.fleet.costs import CHAINS, cost_view
 from nameplate.report.fleet.figures import (
@@ -140,7 +141,7 @@ def training_view(trainings: Sequence[TrainingPlan], *, details: bool = False) -
         Field("in time", lambda each: count(None if each.need is None else each.need.cards), is_number=True),
         Field(ENDS, lambda each: ends_text(_find_estimate(each, "cards_exact"), count), drop_priority=4),
         value_field("share", "share_of_fleet", percent, drop_priority=6),
-        value_field("pipeline", "pipeline_cards", count, drop_priority=7),
+        value_field("pipeline", "pipeline_cards", lambda cards: count(round_up(cards)), drop_priority=7),
         value_field("tokens a second", "tokens_per_card_second", count, drop_priority=2),
     ]
     heading = _(
@@ -248,8 +249,12 @@ def _answer(rows: Sequence[_Row], known: Sequence[_Row], compare: Callable[[Sequ
     """Return the sentence of the only row that is known, or `compare` several."""
     if len(known) > 1:
         return compare(known)
+    if known and (said := known[0].sentence or (known[0].fleet.mix and compare(known))):
+        return said
     names = _(", ").join(_(row.fleet.size.name) for row in rows)
-    return (known and known[0].sentence) or _("This can't be planned with {names}.", names=names)
+    if len(rows) == 1 and rows[0].reason:
+        return _("This can't be planned with {names}: {reason}.", names=names, reason=rows[0].reason)
+    return _("This can't be planned with {names}.", names=names)
 
 
 def _compare_needs(known: Sequence[Need]) -> str:
@@ -335,7 +340,7 @@ def _cards_in_time(each: TrainingPlan) -> str:
 
 
 def _join_names(said: Sequence[str]) -> str:
-    return _("{first} or {last}", first=_(", ").join(said[:-1]), last=said[-1])
+    return _("{first} or {last}", first=_(", ").join(said[:-1]), last=said[-1]) if said[1:] else said[0]
 
 
 def _describe_ranking(purchases: Sequence[Purchase]) -> str:
