@@ -69,6 +69,11 @@ def test_a_file_of_more_hosts_than_any_cluster_has_is_refused_before_all_are_lis
         parse_expected_hosts(str(file))
 
 
+def test_a_file_of_hosts_that_isnt_there_is_no_host():
+    with pytest.raises(InputError, match="--expect-hosts: no such file of hosts"):
+        parse_expected_hosts("hosts.txt")
+
+
 def test_the_slow_card_and_the_missing_node_of_thirty_are_named(bench, tmp_path):
     hosts = write_cluster(tmp_path, 30, slow={17}, absent={5})
     ended = bench("check", tmp_path, "--json")

@@ -255,6 +255,18 @@ def test_a_right_block_passes_with_room(dtype, pass_):
     assert check.reference == ("fp64" if dtype == "fp32" else "fp32")
 
 
+@pytest.mark.parametrize("tokens", [1, 2])
+def test_a_block_of_few_tokens_passes_and_a_wrong_gradient_of_it_fails(tokens):
+    """`--tokens 1` called every healthy device unfit: a wrong result beyond rounding."""
+    prepared = launched(small("bf16", tokens=tokens))
+    assert 0 < prepared.check().error < 0.7, prepared.errors()
+    (buffers,) = prepared.buffers
+    for tensor in buffers.leaves:
+        right, tensor.grad = tensor.grad, tensor.grad * 1.2
+        assert prepared.check().error > 1.5
+        tensor.grad = right
+
+
 @pytest.mark.parametrize("fill", ["uniform", "integers", "zeros"])
 def test_every_fill_passes(fill):
     assert launched(small("bf16"), fill=fill).check().passed

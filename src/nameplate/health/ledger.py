@@ -114,6 +114,13 @@ def parse_expected_hosts(given: str) -> tuple[tuple[str, ...], int | None]:
         is_file = path.is_file()
     except (OSError, ValueError):
         is_file = False
+    if not is_file and path.suffix == ".txt":  # a host of that name would only be missing
+        raise InputError(
+            "no such file of hosts",
+            where="--expect-hosts",
+            got=given,
+            expected="a file, node[01-16], or a number",
+        )
     if not is_file:
         return expand_hosts(given), None
     try:
