@@ -69,8 +69,8 @@ def cost_view(costs: Sequence[Cost], *, details: bool = False) -> View:
 def _answer(costs: Sequence[Cost], known: Sequence[Cost]) -> str:
     """What one fleet delivers, takes and costs; or the range over several."""
     if len(costs) == 1 and known:
-        said = [each for each in (describe_fleet(known[0]), describe_delivered(known[0])) if each]
-        return join_sentences(said) if said else _describe_range_of_mix(known[0])
+        sentences = [each for each in (describe_fleet(known[0]), describe_delivered(known[0])) if each]
+        return join_sentences(sentences) if sentences else _describe_range_of_mix(known[0])
     if not known and len(costs) == 1:
         return _("{fleet}: {reason}.", fleet=fleet_label(costs[0].size), reason=costs[0].reason)
     if not known:
