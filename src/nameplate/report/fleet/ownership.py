@@ -119,7 +119,7 @@ def _answer(owned: Sequence[Ownership]) -> str:
         range=describe_range(busy, figure),
         years=stated(first.years),
     )
-    if first.rent is None and any(link.slowed != 1 for link in first.cost.chain):
+    if first.rent is None and any(link.speed_at_limit != 1 for link in first.cost.chain):
         lacking = N_("{said}; the known rents are of cards without a power limit: give one (--rent RMB).")
         return _(lacking, said=said)
     if first.rent is None:
