@@ -112,7 +112,8 @@ def test_both_are_windows_of_one_run_without_a_pause(heated):
     assert all(after[0] == pytest.approx(before[1]) for before, after in pairwise(spans))
     assert spans[0][0] == pytest.approx(ONSET_S, abs=0.1)
     begin_s = spans[-1][1] - end_s(sustained)
-    assert burst.settled_s <= begin_s - spans[0][0] <= burst.settled_s + 1.5
+    half_a_batch_s = 0.03
+    assert -half_a_batch_s <= begin_s - spans[0][0] - burst.settled_s <= 1.5
     assert end_s(burst) <= burst.settled_s / 10
     assert burst.cost_s == sustained.cost_s
     assert burst.cost_s + sustained.cost_s == pytest.approx(device.clock() - ONSET_S, rel=0.01)
@@ -207,7 +208,9 @@ def test_a_record_has_at_most_a_hundred_batches(heated):
     assert len(timed(device)) > 500
     assert BATCHES <= len(sustained.batches) <= 100
     assert sum(batch.launches for batch in sustained.batches) == sustained.launches
-    assert len({batch.launches for batch in sustained.batches}) == 1
+    drawn = device.trace[-1].launches
+    sizes = {batch.launches for batch in sustained.batches}  # none is left out: some have one more
+    assert max(sizes) - min(sizes) <= drawn
     assert len(burst.batches) >= FEWEST_BATCHES
 
 

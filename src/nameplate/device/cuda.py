@@ -159,24 +159,30 @@ class CudaDevice(TorchDevice):
 
         An untimed launch comes before all but the shortest batches: the host's way to the first kernel of an
         empty queue, some 10 to 20 µs, is then behind it, as it is in work that goes on and on.
+
+        What is neither timed nor that launch, the GPU was idle. Beside flushes that isn't known.
         """
         ring = cycle(launches)
         events = self._event_pool(2 * samples if flush else samples + 1)
+        is_led = not flush and samples * per_sample >= _LED
         self.synchronize()
         with garbage_collection_off():
             begin = self._clock()
             if flush:
                 self._enqueue_cold(ring, events, per_sample)
             else:
-                if samples * per_sample >= _LED:
+                if is_led:
                     launches[-1]()  # of several buffer sets the one used last
                 _enqueue_back_to_back(ring, events, per_sample)
         self.synchronize()
         end = self._clock()
         pairs = zip(events[::2], events[1::2], strict=True) if flush else pairwise(events)
         spans_ms = [first.elapsed_time(second) for first, second in pairs]
+        sample_s = np.asarray(spans_ms, dtype=float) / 1e3
+        untimed_s = float(sample_s.mean()) / per_sample if is_led else 0.0
+        idle_s = None if flush else end - begin - float(sample_s.sum()) - untimed_s
         # No CPU time: the host's says nothing about the GPU.
-        return Timing(begin, np.asarray(spans_ms, dtype=float) / 1e3, per_sample, end)
+        return Timing(begin, sample_s, per_sample, end, idle_s=idle_s)
 
     def time_enqueue(self, launches: Sequence[Launch]) -> float | None:
         """Return the host's seconds to enqueue one launch: the median of a few from an empty queue.

@@ -39,7 +39,7 @@ class Timing:
 
     `start_s` and `end_s` are on the device's own clock and enclose the flushes between samples. `cpu_s` is
     the CPU time of this process meanwhile, all threads, and `system_s` the part of it that the kernel took;
-    None: not known.
+    `idle_s` is how long the device waited for the host meanwhile. None: not known.
     """
 
     start_s: float
@@ -48,6 +48,7 @@ class Timing:
     end_s: float
     cpu_s: float | None = None
     system_s: float | None = None
+    idle_s: float | None = None
 
     @property
     def elapsed_s(self) -> float:

@@ -237,6 +237,7 @@ class SimulatedDevice:
             per_sample,
             float(ends_s[-1]),
             float(self._own_cpu_s(begin_s, self._now_s)),
+            idle_s=0.0,  # launches follow one another
         )
         self.trace.append(
             TrueBatch(

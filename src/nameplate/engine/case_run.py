@@ -25,7 +25,7 @@ from nameplate.engine.group_data import CaseData, Check, FailureReason
 from nameplate.engine.host_share import HostShare, measure_host_share
 from nameplate.engine.pilot import Pilots, Prediction
 from nameplate.engine.sampler import Sampler
-from nameplate.engine.window import TimedBatch, Window
+from nameplate.engine.window import TimedBatch, Window, find_idle_s
 from nameplate.record import LaunchProfile, PartTime, Status
 from nameplate.stats.estimate import FEWEST_BATCHES
 from nameplate.suite import Case
@@ -263,7 +263,10 @@ class CaseRun:
         timing = self.sampler.draw()
         is_due = takes_digest and timing.end_s - self._digested_s >= self._digest_cost_s / _DIGEST_SHARE
         digest = self._take_digest() if is_due else None
-        self.batches.append(TimedBatch(round_number, timing, digest, self.process))
+        idle_s = (
+            None if after_other_work or not self.batches else find_idle_s(self.batches[-1].timing, timing)
+        )
+        self.batches.append(TimedBatch(round_number, timing, digest, self.process, idle_s))
 
     def _take_digest(self) -> str | None:
         assert self.prepared is not None

@@ -346,8 +346,13 @@ def _is_limited(row: Counters) -> bool:
 
 
 def _merge_neighbours(batches: Sequence[TimedBatch]) -> list[TimedBatch]:
-    """Merge neighbouring batches until there are at most 100; short ones are only for the time series."""
-    return _merge_by(-(-len(batches) // _MOST_BATCHES), batches)
+    """Merge neighbouring batches until there are at most 100; short ones are only for the time series.
+
+    None is left out: the window may be of whole periods.
+    """
+    count = len(batches) // max(-(-len(batches) // _MOST_BATCHES), 1)
+    ends = [len(batches) * number // count for number in range(count + 1)] if count else []
+    return [_merge(batches[begin:end]) for begin, end in pairwise(ends)]
 
 
 def _merge_by(size: int, batches: Sequence[TimedBatch]) -> list[TimedBatch]:
@@ -369,4 +374,6 @@ def _merge(batches: Sequence[TimedBatch]) -> TimedBatch:
         cpu_s=sum_known([timing.cpu_s for timing in timings]),
     )
     digest = next((each.digest for each in reversed(batches) if each.digest is not None), None)
-    return replace(batches[0], timing=merged, digest=digest)
+    return replace(
+        batches[0], timing=merged, digest=digest, idle_s=sum_known([each.idle_s for each in batches])
+    )

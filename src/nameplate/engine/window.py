@@ -13,9 +13,16 @@ from numpy.typing import NDArray
 
 from nameplate.device.protocol import Timing
 from nameplate.stats.between import estimate_run_to_run, widen
-from nameplate.stats.estimate import BATCHES, FEWEST_BATCHES, fit_trend, launch_time, means_by_process
+from nameplate.stats.estimate import (
+    BATCHES,
+    FEWEST_BATCHES,
+    fit_trend,
+    launch_time,
+    means_by_process,
+    split_by_process,
+)
 from nameplate.stats.interval import Interval
-from nameplate.stats.settling import Settling, trim_to_whole_periods
+from nameplate.stats.settling import Settling, mean_left_of_change, trim_to_whole_periods
 
 # The shortest window that can be judged. The kernel counts CPU time in steps of 10 ms, and contention of 5 %
 # of two cores exceeds such a step only in a window of this length.
@@ -24,21 +31,27 @@ SHORTEST_WINDOW_S = 0.8
 # say more of this process alone. The number of processes does not depend on it: only further ones narrow the
 # run-to-run interval.
 STOP_HALF_WIDTH = 0.005
-# Between two batches a device waits for the host, for some 30 to 100 µs after 60 to 100 ms. At a power limit
-# it makes up for that at a higher clock, by up to 0.05 % (cards drawn at random, `selftest/draws.py`).
-_PAUSES = 0.0005
+# Changes below 1 % aren't looked for (`find_settling`). Of one so small the line through a window is taken to
+# be a relaxation with a time constant of half the window, as of a card that warms up within 3 to 8 s and is
+# measured for a quarter minute.
+_SLOWEST_UNSEEN = 0.5
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class TimedBatch:
-    """One batch, the round it was drawn in, by which process (from 1), and its digest where one was taken."""
+    """One batch, the round it was drawn in, by which process (from 1), and its digest where one was taken.
+
+    `idle_s` is how long the device had nothing of the case to do, from the end of its batch before to the end
+    of this one; None where that isn't known, and where other work ran in between.
+    """
 
     round: int
     timing: Timing
     digest: str | None = None
     process: int = 1
+    idle_s: float | None = None
 
     @property
     def middle_s(self) -> float:
@@ -165,8 +178,8 @@ class Window:
 
         Batches of a turn have the same part of the clock's swing and begin at the clock that the case before
         left, so the interval is never narrower than the one that follows from the turns' means. Where the
-        figure goes on, a line through the window is no part of it: the interval reaches over half of its
-        change, and over what the pauses between batches may lend.
+        figure goes on, the interval reaches to where the window is still heading (`_change_to_come`), and to
+        what is left without the pauses between batches (`idle_share`).
         """
         elapsed_s, launches = self.totals()
         within = launch_time(
@@ -176,18 +189,49 @@ class Window:
             at_s=self.middle_s,
             samples_s=self.samples_s,
             process=self.process,
+            off=self._find_bias() if self.goes_on else (0.0, 0.0),
         )
-        if self.goes_on:
-            within = self._reach_over_drift(within)
         turns_s = list(self.launch_s_by_round().values()) if self.has_turns else []
         return widen(within, estimate_run_to_run(turns_s).log_half_width) if len(turns_s) > 1 else within
 
-    def _reach_over_drift(self, within: Interval) -> Interval:
-        drift = 0.0
-        if len(set(self.process)) == 1:  # what several processes drift by they differ by
-            drift = abs(fit_trend(self.middle_s, self.launch_s).change) / 2
-        wider = widen(within, math.log1p(drift))
-        return Interval(wider.value, wider.low * (1 - _PAUSES), wider.high * (1 + _PAUSES))
+    def _find_bias(self) -> tuple[float, float]:
+        """Return by what fraction launches without pauses may in the end be shorter and longer than here."""
+        change = self._change_to_come()
+        return max(-change, 0.0), max(change, 0.0) + self.idle_share
+
+    @property
+    def idle_share(self) -> float:
+        """How long the device had nothing to do between and in the batches, ÷ the time that they took.
+
+        That bounds what a launch takes without pauses: it lies between the time found, t, and t·(1 + share).
+        A device below its limits takes t. One at a power limit makes up for a pause at a higher clock: as
+        power is left over, launches are faster than without pauses. But at a higher clock a launch takes more
+        energy, never less, so that the same power, pauses included, never makes more launches than without.
+        """
+        known = [(each.idle_s, each.timing.elapsed_s) for each in self.batches if each.idle_s is not None]
+        elapsed_s = sum(elapsed for _, elapsed in known)
+        return max(sum(idle for idle, _ in known) / elapsed_s, 0.0) if elapsed_s else 0.0
+
+    def _change_to_come(self) -> float:
+        """Return by what fraction launches will in the end take longer than they do on average here.
+
+        That is the mean change over each process's own window, less what noise explains of it, × what a
+        relaxation has left of such a change: the slowest that was found, or one that may be unseen.
+        """
+        trends, spans_s = [], []
+        for its in split_by_process(self.process, len(self.batches)):
+            at_s = self.middle_s[its]
+            if its.size >= FEWEST_BATCHES and at_s[-1] > at_s[0]:
+                trends.append(fit_trend(at_s, self.launch_s[its]))
+                spans_s.append((at_s[-1] - at_s[0]) * its.size / (its.size - 1))
+        if not trends:
+            return 0.0
+        change = sum(each.change for each in trends) / len(trends)
+        noise = math.hypot(*(each.error for each in trends)) / len(trends)
+        constant_s = (self.settling.time_constant_s if self.settling else None) or 0.0
+        windows = max(constant_s / float(np.mean(spans_s)), _SLOWEST_UNSEEN)
+        seen = math.sqrt(max(change**2 - noise**2, 0.0))
+        return math.copysign(seen * mean_left_of_change(windows), change)
 
     @property
     def is_narrow(self) -> bool:
@@ -248,6 +292,11 @@ def relative_times(batches: Sequence[TimedBatch], begin_s: float) -> list[tuple[
     """
     usual = median(each.launch_s for each in batches) if batches else 1.0
     return [(each.middle_s - begin_s, each.launch_s / usual) for each in batches]
+
+
+def find_idle_s(before: Timing, after: Timing) -> float | None:
+    """Return how long a device was idle from the end of one batch to the end of the next; None: not known."""
+    return None if after.idle_s is None else after.start_s - before.end_s + after.idle_s
 
 
 def sum_known(values: Sequence[float | None]) -> float | None:

@@ -36,17 +36,20 @@ class CardScenario(FrozenModel):
     about: str
     share: Annotated[float, Field(gt=0, le=1)] = 0.003
     wanted: tuple[float, float] = (1.1, 1.9)
+    time_constant_s: tuple[float, float] = (3.0, 8.0)
+    largest_swing: Annotated[float, Field(gt=0, le=0.1)] = 0.02
     seconds: Annotated[float, Field(ge=5, le=600)] = 30.0
     container: bool = False
     mig: str | None = None
     fault: tuple[Fault, ...] = ()
     due: Mapping[Measured, DueVerdict]
     figures: bool = False
+    coverage: Annotated[float, Field(gt=0, lt=1)] | None = None
 
     def draw(self, run: int) -> Card:
         """Draw the card of one run, from that run's own seed."""
         seed = np.random.SeedSequence([zlib.crc32(self.name.encode()), run])
-        card = draw_card(np.random.default_rng(seed), self.wanted)
+        card = draw_card(np.random.default_rng(seed), self.wanted, self.time_constant_s, self.largest_swing)
         environment = card.environment.model_copy(update={"container": self.container, "mig": self.mig})
         return card.model_copy(update={"environment": environment, "fault": self.fault})
 

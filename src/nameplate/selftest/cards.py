@@ -57,11 +57,18 @@ class Truth:
     bandwidth_gb_s: float
 
 
-def draw_card(generator: np.random.Generator, wanted: tuple[float, float]) -> Card:
+def draw_card(
+    generator: np.random.Generator,
+    wanted: tuple[float, float],
+    time_constant_s: tuple[float, float] = (3.0, 8.0),
+    largest_swing: float = 0.02,
+) -> Card:
     """Draw a card with as many multiprocessors, as high a clock and as much power as cards have.
 
     At the highest clock the product's arithmetic wants a share between these two of what the power limit
-    leaves it: above 1 the limit holds the clock down, 0.1 to 0.4 s after the product begins.
+    leaves it: above 1 the limit holds the clock down, 0.1 to 0.4 s after the product begins. The card warms
+    up with a time constant between those two, and its clock swings at the limit by up to so large a share of
+    the highest.
     """
 
     def between(low: float, high: float) -> float:
@@ -85,13 +92,13 @@ def draw_card(generator: np.random.Generator, wanted: tuple[float, float]) -> Ca
             "active_w": active_w,
             "exponent": between(1.2, 3.0),
             "window_s": between(0.1, 0.3),
-            "swing_mhz": between(_STEP_MHZ, 0.02 * maximum_mhz),
+            "swing_mhz": between(_STEP_MHZ, largest_swing * maximum_mhz),
             "swing_s": between(2.0, 4.0),
         },
         "heat": {
             "ambient_c": between(22, 38),
             "c_per_w": between(25, 40) / limit_w,
-            "time_constant_s": between(3, 8),
+            "time_constant_s": between(*time_constant_s),
         },
         "memory": {"gb_s": between(700, 8000), "power_w": limit_w * between(0.15, 0.3)},
         "launch": {"kernel_s": between(1e-6, 4e-6)},

@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
+from scipy.special import bdtr
 
 from nameplate.base.formatting import percent
 from nameplate.base.language import N_, _
@@ -31,6 +32,7 @@ from nameplate.suite import Case
 # How far any figure of any draw may be from its truth.
 TOLERANCE = 0.01
 _COPY_SHARE = 0.1
+_CHANCE = 0.001  # a coverage that chance explains so seldom is too low
 _CHUNK = 5  # draws that a worker takes at a time
 # What is recovered, and which record has it; those without a verdict stand beside the one that has it.
 _FIGURES: Mapping[str, Measured] = {
@@ -206,7 +208,10 @@ def summarize_draws(scenario: CardScenario, outcomes: Sequence[DrawOutcome]) -> 
             coverage=float(np.mean(known)) if known else None,
             verdict_due=due.verdict if due else None,
             verdict_rate=rate,
-            failures=tuple(_describe_failures(scenario, worst, len(outcomes) - ratios.size, due, rate)),
+            failures=(
+                *_describe_failures(scenario, worst, len(outcomes) - ratios.size, due, rate),
+                *_describe_low_coverage(scenario.coverage, known),
+            ),
         )
 
 
@@ -223,3 +228,11 @@ def _describe_failures(
         what = _("share of runs {verdict}", verdict=_(due.verdict))
         ends = {"got": percent(rate), "least": percent(due.rate)}
         yield _("{what} is {got}; expected at least {least}", what=what, **ends)
+
+
+def _describe_low_coverage(least: float | None, covered: Sequence[bool]) -> Iterator[str]:
+    """Yield a sentence where so few intervals hold the truth that chance hardly explains it."""
+    held, number = sum(covered), len(covered)
+    if least is not None and number and held < least * number and bdtr(held, number, least) < _CHANCE:
+        ends = {"got": percent(held / number), "least": percent(least)}
+        yield _("{what} is {got}; expected at least {least}", what=_("coverage"), **ends)

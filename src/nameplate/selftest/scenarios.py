@@ -147,7 +147,7 @@ class Scenario(FrozenModel):
     phase: Literal["sustained"] | None = None
     share_s: float = 5.0
     limit_s: float = 20.0
-    truth: Literal["window", "processes"] = "window"
+    truth: Literal["window", "settled", "processes"] = "window"
     processes: int = 1
     is_probed: bool = False
     earlier_runs: int = 0
@@ -161,16 +161,20 @@ class Scenario(FrozenModel):
         return round(_FULL_SPEED_TFLOPS * 1e12 * self.launch_s)
 
     @property
-    def processes_launch_s(self) -> float | None:
-        """Seconds a launch over many processes and runs where that is the truth, else None."""
+    def true_launch_s(self) -> float | None:
+        """Seconds a launch once the clock has settled, or over many processes and runs; None where the truth
+        is that of the window.
+        """
         if self.truth == "window":
             return None
+        if self.truth == "settled":
+            return self.launch_s / (self.gpu.settled if self.gpu else 1.0)
         return self.launch_s * self.kept.mean * math.exp(self.run_deviation**2 / 2)
 
     @property
     def between_variance(self) -> float:
         """The variance of a run's mean by what its processes and it itself keep, relative to the truth."""
-        if self.truth == "window":
+        if self.truth != "processes":
             return 0.0
         return self.kept.variance / self.processes + math.expm1(self.run_deviation**2)
 

@@ -74,10 +74,11 @@ class PeerReading:
 class ScenarioRow:
     """One scenario over all its runs: throughputs are means in TFLOPS, bias and widths fractions of truth.
 
-    `coverage` is the share of intervals that hold the truth: of their own window, or of all processes that
-    the machine might have started. `width` is that of the whole interval, `oracle_width` that of an interval
-    made from the true noise. `failures` are the bounds that don't hold, a sentence each. `is_limit`: what one
-    run can't show, printed without bounds. A figure that no run has is None.
+    `coverage` is the share of intervals that hold the truth: of their own window, of the settled device, or
+    of all processes that the machine might have started. `width` is that of the whole interval,
+    `oracle_width` that of an interval made from the true noise. `failures` are the bounds that don't hold, a
+    sentence each. `is_limit`: what one run can't show, printed without bounds. A figure that no run has is
+    None.
     """
 
     scenario: str
@@ -196,7 +197,7 @@ def _figure_of(scenario: Scenario, device: SimulatedDevice, record: Record) -> R
         return None
     window = device.window(record.batches)
     expected_s = sum(drawn.expected_s for drawn in window)
-    launch_s = scenario.processes_launch_s or expected_s / sum(drawn.launches for drawn in window)
+    launch_s = scenario.true_launch_s or expected_s / sum(drawn.launches for drawn in window)
     # A clock reading that is rounded down is uniform within a step; each batch lies between two readings.
     steps_s2 = 2 * len(window) * device.timer_resolution_s**2 / 12
     variance_s2 = sum(drawn.variance_s2 for drawn in window) + steps_s2

@@ -68,6 +68,7 @@ def launch_time(
     at_s: ArrayLike | None = None,
     samples_s: Sequence[ArrayLike] | None = None,
     process: ArrayLike | None = None,
+    off: tuple[float, float] = (0.0, 0.0),
 ) -> Interval:
     """Return the mean seconds per launch over a window of batches, with its 95 % interval.
 
@@ -91,6 +92,9 @@ def launch_time(
     affects one side only and therefore adds to the one-sided quantile; the interval widens only where that
     sum exceeds the two-sided quantile.
 
+    `off` is by what fraction the truth may besides lie below and above the mean, whatever the number of
+    batches: a bias too, on the side that it is of.
+
     Raises ValueError for fewer than two batches.
     """
     elapsed = np.asarray(elapsed_s, dtype=float)
@@ -105,9 +109,11 @@ def launch_time(
     two_sided, one_sided = (float(stdtrit(noise.freedom, p)) for p in ((1 + CONFIDENCE) / 2, CONFIDENCE))
     step = resolution_s / float(counts.mean())
     bias = step / 2 if float(each.std(ddof=1)) >= step / 2 else step
-    half = max(two_sided * noise.error, bias + one_sided * noise.error)
+    below, above = (
+        max(two_sided * noise.error, bias + each * mean + one_sided * noise.error) for each in off
+    )
     shift = noise.error * _skewness_shift(samples_s, two_sided) if samples_s is not None else 0.0
-    return Interval(mean, find_low_end(mean, half + max(-shift, 0.0)), mean + half + max(shift, 0.0))
+    return Interval(mean, find_low_end(mean, below + max(-shift, 0.0)), mean + above + max(shift, 0.0))
 
 
 def _skewness_shift(samples_s: Sequence[ArrayLike], quantile: float) -> float:

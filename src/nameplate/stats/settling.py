@@ -52,6 +52,8 @@ _STEP_SIDE = 0.05
 # Clocks and power oscillate with periods of seconds, so the latest minute is tested, in half seconds.
 _OSCILLATION_SPAN_S = 60.0
 _OSCILLATION_BINS = 120
+# The time constants, in windows, of a relaxation that is over at once and of a straight line.
+_FASTEST, _SLOWEST = 0.002, 100.0
 # Batches within this fraction of the time count around a moment, and at least this many.
 _MOMENT_WIDTH = 0.1
 _MOMENT_BATCHES = 3
@@ -261,6 +263,18 @@ def trim_to_whole_periods(at_s: ArrayLike, period_s: float | None) -> int:
     spans_s = at[-1] - at + batch_s
     periods = math.floor((spans_s[0] + batch_s / 2) / period_s)
     return int(np.argmin(np.abs(spans_s - periods * period_s))) if periods else 0
+
+
+def mean_left_of_change(time_constant: float) -> float:
+    """Return what is left of a relaxation on average over a window, ÷ its change there.
+
+    `time_constant` is in windows, x; the change is that of the line fitted by least squares: 12·∫(u − ½)·
+    exp(−u ÷ x) du = 12·(x² − x/2 − E·(x² + x/2)) with u from 0 to 1 and E = exp(−1 ÷ x). The quotient is 1/6
+    for one that is over early, 0.53 for half a window, 1.0 for a whole one, and about x for slower ones.
+    """
+    x = min(max(time_constant, _FASTEST), _SLOWEST)  # beyond, the closed form cancels out
+    left = math.exp(-1 / x)
+    return x * (1 - left) / (12 * (x / 2 - x**2 + left * (x**2 + x / 2)))
 
 
 def bin_launch_times(
