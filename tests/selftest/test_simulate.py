@@ -56,6 +56,7 @@ def test_there_is_a_scenario_for_each_thing_that_can_go_wrong():
         "a slow hour, first run": None,
         "slow drift": ("unstable", "ok"),
         "a GPU at its power limit": ("power_capped", "ok"),
+        "a GPU at its power limit, in the end": None,
         "a GPU too hot": ("throttled", "ok"),
         "a GPU in a container": ("clean", "ok"),
         "a neighbour in another container": ("contended", "ok"),
