@@ -54,9 +54,9 @@ def test_a_sustained_interval_reaches_to_where_a_relaxation_is_heading(windows):
         <= found.high - found.value
         <= ahead * max(1.1, 0.55 / mean_left_of_change(windows)) + (alone.high - alone.value)
     )
-    # What isn't known to be so slow is taken to last half of the window.
+    # One that isn't found may be as slow as the window is long.
     unseen = window(launch_s).interval()
-    assert (unseen.high >= LAUNCH_S) == (windows < 0.6)
+    assert (unseen.high >= LAUNCH_S) == (windows < 1.1)
 
 
 def test_what_a_relaxation_has_before_it_is_the_closed_form():
@@ -78,7 +78,7 @@ def test_noise_alone_hardly_widens_a_sustained_interval():
         for goes_on in (True, False)
     ]
     sustained, own = map(np.mean, widths)
-    assert own <= sustained <= 1.15 * own
+    assert own <= sustained <= 1.2 * own
 
 
 def test_processes_that_warm_up_alike_differ_by_nothing_and_reach_as_far_as_one():

@@ -176,3 +176,17 @@ def test_names_of_both_kinds_of_scenarios_are_known():
     assert simulate_cards(1, ["steady"], workers=0) == []
     with pytest.raises(InputError, match=r"unknown scenario.*steady.*MIG slices"):
         simulate(1, ["nowhere"], workers=0)
+
+
+def test_a_coverage_that_chance_explains_hardly_ever_is_a_failure():
+    def row(held, number=20):
+        outcomes = [
+            DrawOutcome({**GOOD.figures, "sustained": Recovered(1.0, n < held)}, GOOD.as_due)
+            for n in range(number)
+        ]
+        return rows_of(*outcomes)["sustained"]
+
+    assert row(6).failures == ("coverage is 30.0%; expected at least 93.0%",)  # as in 20 draws of method 7
+    assert row(13).failures
+    assert row(17).passed  # 85 of 100, which 20 draws can't tell from 93
+    assert row(170, 200).failures

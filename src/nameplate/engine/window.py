@@ -31,10 +31,10 @@ SHORTEST_WINDOW_S = 0.8
 # say more of this process alone. The number of processes does not depend on it: only further ones narrow the
 # run-to-run interval.
 STOP_HALF_WIDTH = 0.005
-# Changes below 1 % aren't looked for (`find_settling`). Of one so small the line through a window is taken to
-# be a relaxation with a time constant of half the window, as of a card that warms up within 3 to 8 s and is
-# measured for a quarter minute.
-_SLOWEST_UNSEEN = 0.5
+# The time constant, in windows, of a relaxation that `find_settling` doesn't find, since it is small or hides
+# in a swing: launches may go on changing by as much again as in the window. Where one was found, that one has
+# mostly passed, and another beside it is taken to be half as slow.
+_SLOWEST_UNSEEN, _SLOWEST_BESIDE = 1.0, 0.5
 
 Floats = NDArray[np.float64]
 
@@ -228,8 +228,10 @@ class Window:
             return 0.0
         change = sum(each.change for each in trends) / len(trends)
         noise = math.hypot(*(each.error for each in trends)) / len(trends)
-        constant_s = (self.settling.time_constant_s if self.settling else None) or 0.0
-        windows = max(constant_s / float(np.mean(spans_s)), _SLOWEST_UNSEEN)
+        constant_s = self.settling.time_constant_s if self.settling else None
+        windows = _SLOWEST_UNSEEN
+        if constant_s is not None:
+            windows = max(constant_s / float(np.mean(spans_s)), _SLOWEST_BESIDE)
         seen = math.sqrt(max(change**2 - noise**2, 0.0))
         return math.copysign(seen * mean_left_of_change(windows), change)
 
