@@ -26,7 +26,7 @@ usage() {
   exit 2
 }
 
-ALL=selftest,quick,soak,smoke,gpu-tests,again,sensitivity,bare,standard
+ALL=selftest,quick,soak,smoke,eight-bit,attention,gpu-tests,again,sensitivity,bare,standard
 DEVICE=cuda OUT=gpu-acceptance PACK="" WHEELS="" TOTAL="" STEPS=$ALL
 while [ $# -gt 0 ]; do
   case "$1" in
@@ -248,6 +248,10 @@ TAIL=4 step selftest 240 30 "${SELFTEST[@]}"
 TAIL=60 step quick 240 60 "${RUN[@]}" quick "${MEASURE[@]}"
 TAIL=40 step soak 90 50 "${RUN[@]}" soak --budget 45 "${MEASURE[@]}"
 TAIL=40 step smoke 75 20 "${RUN[@]}" smoke "${MEASURE[@]}"
+if [ "$DEVICE" != cpu ]; then # what no other step launches: scaled products, and each library's attention
+  TAIL=40 step eight-bit 75 50 "${RUN[@]}" --shape 8192x8192x8192 --dtype fp8_e4m3,int8 --budget 45 "${MEASURE[@]}"
+  TAIL=40 step attention 75 50 "${RUN[@]}" attention --only '*/4x4096x32x8x128-causal-*' --budget 45 "${MEASURE[@]}"
+fi
 if [[ "$DEVICE" == cuda* ]] && [ -d "$ROOT/tests" ] && "$PYTHON" -c "import pytest" 2>/dev/null; then
   # A module of tests may want a package that isn't here: the others are run all the same.
   TAIL=30 step gpu-tests 240 40 "$PYTHON" -P -m pytest -q -m gpu --rootdir "$ROOT" -c "$ROOT/pyproject.toml" -p no:cacheprovider \
@@ -263,7 +267,8 @@ if [[ "$DEVICE" != twin:* ]]; then # on a twin the bare loop would compute on th
 fi
 LONG=$(($(left) - 30))
 [ "$LONG" -gt 1200 ] && LONG=1200
-TAIL=60 step standard $((LONG > 60 ? LONG + 20 : 60)) 90 "${RUN[@]}" standard --budget "$((LONG > 60 ? LONG - 20 : 40))" "${MEASURE[@]}"
+# In less than four minutes its forty cases are all in doubt.
+TAIL=60 step standard $((LONG > 60 ? LONG + 20 : 60)) 240 "${RUN[@]}" standard --budget "$((LONG > 60 ? LONG - 20 : 40))" "${MEASURE[@]}"
 
 [ -z "$REHEARSAL" ] || note "$REHEARSAL"
 note "spent $SECONDS s of $TOTAL; packed into $PACK"

@@ -36,8 +36,8 @@ case " $FAKE_FAILS " in *" $2 "*) exit "$FAKE_STATUS" ;; esac
 exit 0
 """
 STEPS = [
-    *("devices", "fields", "selftest", "quick", "soak", "smoke", "gpu-tests", "again", "sensitivity"),
-    *("bare", "standard"),
+    *("devices", "fields", "selftest", "quick", "soak", "smoke"),
+    *("eight-bit", "attention", "gpu-tests", "again", "sensitivity", "bare", "standard"),
 ]
 
 
@@ -101,17 +101,19 @@ def test_steps_come_by_their_value_each_with_its_logs_and_packed_before_the_next
     assert list(steps_of(out)) == ["machine", *STEPS]
     asked = (tmp_path / "notes" / "asked").read_text().splitlines()
     runs = f"--device cuda --results {tmp_path / 'out' / 'work' / 'runs'}"
-    assert asked[:8] == [
+    assert asked[:10] == [
         "devices --json",
         f"selftest --on cuda --json --twin {tmp_path / 'out' / 'work' / 'twin.toml'}",
         f"run quick {runs}",
         f"run soak --budget 45 {runs}",
         f"run smoke {runs}",
+        f"run --shape 8192x8192x8192 --dtype fp8_e4m3,int8 --budget 45 {runs}",
+        f"run attention --only */4x4096x32x8x128-causal-* --budget 45 {runs}",
         f"run quick {runs}",
         f"run sensitivity --budget 45 {runs}",
         "selftest --bare --device cuda --budget 15",
     ]
-    assert asked[8].startswith("run standard --budget ")
+    assert asked[10].startswith("run standard --budget ")
     for step, before in (("selftest---on", "devices"), ("run-quick", "selftest"), ("run-soak", "quick")):
         packed = (tmp_path / "notes" / f"packed-before-{step}").read_text().split()
         assert {f"work/{before}.out", f"work/{before}.log", "work/summary.txt"} <= set(packed)

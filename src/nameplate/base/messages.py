@@ -55,6 +55,14 @@ class Message:
         parts = [part for value in self.values.values() for part in _as_tuple(value)]
         return (self.code, *(code for part in parts if isinstance(part, Message) for code in part.codes))
 
+    def find(self, code: str) -> Message | None:
+        """Return this message, or the first one among its values, that has the code; None where none has."""
+        if self.code == code:
+            return self
+        parts = (part for value in self.values.values() for part in _as_tuple(value))
+        found = (part.find(code) for part in parts if isinstance(part, Message))
+        return next((each for each in found if each is not None), None)
+
 
 # The reason for something: a message of ours, or text from elsewhere, which is never translated.
 Reason = str | Message

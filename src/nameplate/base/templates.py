@@ -104,6 +104,9 @@ TEMPLATES: Mapping[str, str] = {
     "wide_interval": N_("the interval is ±{half_width:percent} of the figure"),
     "wide_by_processes": N_("{count} processes alone leave ±{half_width:percent} of the figure"),
     "not_settled": N_("throughput had not settled when the time was up"),
+    "still_settling": N_(
+        "throughput had not settled when the time was up ({lacking_s:duration} more would do)"
+    ),
     "burst_not_told": N_(
         "the burst can't be measured: a limit took effect before {count} batches had been drawn at full "
         "speed; try a smaller shape"

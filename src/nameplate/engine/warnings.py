@@ -76,7 +76,10 @@ def _sampling_warnings(window: Window, time_s: Interval, is_settled: bool | None
         else:
             found.append(message("wide_by_processes", count=processes, half_width=shown))
     if is_settled is False:
-        found.append(message("not_settled"))
+        lacking_s = None if window.settling is None else window.settling.lacking_s
+        found.append(
+            message("not_settled") if lacking_s is None else message("still_settling", lacking_s=lacking_s)
+        )
     if is_settled is None and window.is_told:
         found.append(message("settling_unknown"))
     if found:

@@ -69,7 +69,8 @@ class Settling:
     beyond noise; None where it is still changing or undetermined. `time_constant_s`: of the slowest
     relaxation found; None where there is none faster than the series is long. `amplitude`: relative change of
     throughput from the first bin to the last (−0.15: lost 15 %). `period_s`: of a significant oscillation, or
-    None. `is_changing`: whether the series is still changing at its end.
+    None. `is_changing`: whether the series is still changing at its end. `lacking_s`: seconds more that would
+    then show it settled, by the slowest changes that fit; None where it isn't changing.
     """
 
     settled_s: float | None
@@ -77,6 +78,7 @@ class Settling:
     amplitude: float
     period_s: float | None
     is_changing: bool = False
+    lacking_s: float | None = None
 
     @property
     def is_settled(self) -> bool | None:
@@ -143,6 +145,7 @@ def find_settling(at_s: ArrayLike, launch_s: ArrayLike, shortest_s: float = SHOR
         float(curve[0] / curve[-1]) - 1,
         period_s,
         is_changing,
+        float(settled_s + seen_s - at[-1]) if is_changing else None,
     )
 
 

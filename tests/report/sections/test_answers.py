@@ -159,7 +159,29 @@ def test_unstable_cases_that_had_little_time_are_told_a_budget(make_run, make_re
     _verdict, budget, *_rest = run_view(run).advice
     assert "2 had less than 3.0 s" in budget
     assert "`--budget 180`" in budget  # 60 s × 3 s ÷ 1 s
+    short = unstable(1.0).model_copy(
+        update={
+            "verdict": "unknown",
+            "verdicts": ("unknown",),
+            "warnings": (message("sampling", found=[message("settling_unknown")]),),
+        }
+    )
+    assert any("`--budget 60`" in each for each in run_view(make_run(short)).advice)  # 20 s × 3 s ÷ 1 s
     assert not [each for each in run_view(make_run(unstable(4.0))).advice if "--budget 1" in each]
+
+
+def test_a_case_that_was_still_settling_is_told_the_budget_that_would_do(make_run, make_record):
+    """Its group had the run's 60 s and lacked 45 s."""
+
+    def advised(said):
+        warnings = (message("sampling", found=[said]),)
+        record = make_record(verdict="unstable", verdicts=("unstable",), cost_s=30.0, warnings=warnings)
+        advice = run_view(make_run(record, make_record(case=COPY, cost_s=30.0))).advice
+        return [each for each in advice if each.startswith("Cases that hadn't settled")]
+
+    (said,) = advised(message("still_settling", lacking_s=45.0))
+    assert "`--budget 120`" in said
+    assert advised(message("not_settled")) == []  # as older records have it
 
 
 def test_a_clean_run_needs_no_advice(make_run, make_record):

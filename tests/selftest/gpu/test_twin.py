@@ -75,7 +75,8 @@ def test_a_twin_that_corrupts_fails_by_its_digests_and_its_block(twin):
     assert found.outcome is Outcome.PASSED
     (wrong, *_) = look_at_blocks(open_subject(name)).passes
     assert check_block(wrong).outcome is Outcome.FAILED
-    late = twin('[[fault]]\nkind = "corrupts"\nfrom_s = 0.05\n')
+    # A process has its context after one second.
+    late = twin('[[fault]]\nkind = "corrupts"\nfrom_s = 1.05\n')
     assert check_digests(look_at_digests(open_subject(late))).outcome is Outcome.FAILED
 
 
@@ -111,7 +112,7 @@ def test_a_context_that_a_look_breaks_ends_the_process_after_its_answer(twin, mo
 
     monkeypatch.setattr("nameplate.selftest.gpu.child.os", SimpleNamespace(_exit=end))
     parent = Told()
-    subject = open_subject(twin('[[fault]]\nkind = "poisoned"\nfrom_s = 0.2\n'))
+    subject = open_subject(twin('[[fault]]\nkind = "poisoned"\nfrom_s = 1.2\n'))
     with pytest.raises(SystemExit):
         look(subject, ["queue", "digests"], parent)
     assert ended == [3]
@@ -200,7 +201,7 @@ def test_a_kernel_that_never_ends_costs_looks_and_not_the_command(bench, tmp_pat
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setattr(prove, "_LOOK_S", 8.0)
-    ended = bench("selftest", "--on", twin('[[fault]]\nkind = "endless"\nfrom_s = 1.0\n'), "--json")
+    ended = bench("selftest", "--on", twin('[[fault]]\nkind = "endless"\nfrom_s = 2.0\n'), "--json")
     assert ended.status == 3
     document = json.loads(ended.out)
     assert "no answer within 8.0 s" in document["seen"]["unseen"]["load"]

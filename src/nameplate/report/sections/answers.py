@@ -281,7 +281,7 @@ def give_advice(run: Run) -> list[str]:
             )
         )
     said += [_(text) for verdict, text in _ADVICE.items() if verdict in verdicts]
-    said += _advise_budget(run, [record for record in found if "unstable" in record.verdicts])
+    said += _advise_budget(run, [record for record in found if _may_lack_time(record)])
     said += _advise_on_power_cap([record for record in found if "power_capped" in record.verdicts])
     skipped = sum(record.reason_code in ("needs_time", "budget_spent") for record in run.records)
     if skipped:
@@ -296,20 +296,48 @@ def give_advice(run: Run) -> list[str]:
     return said
 
 
-def _advise_budget(run: Run, unstable: Sequence[Record]) -> Iterator[str]:
-    """Say which budget gives each unstable case enough time, where one had less."""
-    timed_s = [sum(batch.elapsed_s for batch in record.batches) for record in unstable]
+def _may_lack_time(record: Record) -> bool:
+    """Whether more time may be what a figure lacks: it varies, or was too short to tell if it had settled."""
+    return "unstable" in record.verdicts or "settling_unknown" in record.warning_codes
+
+
+def _advise_budget(run: Run, doubtful: Sequence[Record]) -> Iterator[str]:
+    """Say which budget gives each case in doubt enough time, where one had less, or hadn't settled in it."""
+    timed_s = [sum(batch.elapsed_s for batch in record.batches) for record in doubtful]
     short_s = [each for each in timed_s if 0 < each < _ENOUGH_S]
     if short_s:
-        used_s = run.manifest.options.budget_s or sum(record.cost_s or 0.0 for record in run.records)
-        needed_s = used_s * min(_ENOUGH_S / min(short_s), _MOST_TIMES)
-        step_s = 60 if needed_s > 60 else 10
         yield _(
-            "Of unstable cases, {count} had less than {enough} of timed launches: `--budget {budget}`.",
+            "Of cases in doubt, {count} had less than {enough} of timed launches: `--budget {budget}`.",
             count=count(len(short_s)),
             enough=duration(_ENOUGH_S),
-            budget=math.ceil(needed_s / step_s) * step_s,
+            budget=_choose_budget(run, _ENOUGH_S / min(short_s)),
         )
+    settling = [times for record in doubtful if (times := _find_lacking(run, record)) is not None]
+    if settling:
+        yield _(
+            "Cases that hadn't settled, and would have with more time: {count}: `--budget {budget}`.",
+            count=count(len(settling)),
+            budget=_choose_budget(run, 1 + max(settling)),
+        )
+
+
+def _choose_budget(run: Run, times: float) -> int:
+    """Return a round budget that is so many times what the run took."""
+    used_s = run.manifest.options.budget_s or sum(record.cost_s or 0.0 for record in run.records)
+    needed_s = used_s * min(times, _MOST_TIMES)
+    step_s = 60 if needed_s > 60 else 10
+    return math.ceil(needed_s / step_s) * step_s
+
+
+def _find_lacking(run: Run, record: Record) -> float | None:
+    """Return how much more time a record's group lacked to be seen settled, as a share of what it had; None
+    where that isn't known.
+    """
+    found = next(filter(None, (each.find("still_settling") for each in record.warnings)), None)
+    lacking_s = None if found is None else found.values.get("lacking_s")
+    group = [each for each in run.records if (each.device, each.group) == (record.device, record.group)]
+    had_s = sum(each.cost_s or 0.0 for each in group)
+    return lacking_s / had_s if isinstance(lacking_s, int | float) and had_s > 0 else None
 
 
 def _advise_on_power_cap(capped: Sequence[Record]) -> Iterator[str]:

@@ -96,8 +96,11 @@ def _reading(subject: Subject) -> GpuReading:
 
 
 def _list_products(timing: Timing) -> Iterator[Product]:
-    """When each sample began, and how long one of its launches took."""
-    at_s = timing.start_s
+    """When each sample began, and how long one of its launches took.
+
+    Samples run back to back to the end of their batch; an untimed launch may come before the first of them.
+    """
+    at_s = timing.end_s - timing.elapsed_s
     for sample_s in timing.sample_s.tolist():
         yield Product(at_s=at_s, launch_s=sample_s / timing.per_sample)
         at_s += sample_s
