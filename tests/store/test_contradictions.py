@@ -81,21 +81,21 @@ FORGED = {
     "a median of its own": (times("tflops_median"), "tflops_median is 405"),
     "a wrong result that is clean": (
         lambda fields: fields["verification"].update(passed=False),
-        "the verdict unverified lacks",
+        "the verdict unverified is missing",
     ),
-    "no check": (setting(verification=None), "the verdict unverified lacks"),
+    "no check": (setting(verification=None), "the verdict unverified is missing"),
     "memory errors that are clean": (
         lambda fields: fields["conditions"].update(gpu_ecc_errors=3),
-        "the verdict unverified lacks",
+        "the verdict unverified is missing",
     ),
     "another's process that is clean": (
         lambda fields: fields["conditions"].update(gpu_other_processes=2),
         "the verdict contended is missing, though gpu_other_processes requires it",
     ),
-    "a host that held it up and is clean": (setting(enqueue_share=0.99), "the verdict launch_bound lacks"),
+    "a host that held it up and is clean": (setting(enqueue_share=0.99), "the verdict launch_bound is missing"),
     "a wide interval that is clean": (
         setting(tflops_low=0.2, efficiency_low=0.4, bandwidth_low_gb_s=1.171875 / 2),
-        "the verdict unstable lacks",
+        "the verdict unstable is missing",
     ),
     "another case": (
         setting(dtype="fp16"),
@@ -124,7 +124,7 @@ FORGED_SPREAD = {
         "but spreads gives",
     ),
     "nothing to follow from": (setting(spreads={}), "spreads is missing, from which the run-to-run interval"),
-    "no interval within": (setting(interval_within=None), "interval_within lacks"),
+    "no interval within": (setting(interval_within=None), "interval_within is missing"),
     "a next run of its own": (
         lambda fields: fields["interval_next"].update(low=0.399),
         "interval_next is 0.399, but spreads gives",
