@@ -92,7 +92,10 @@ FORGED = {
         lambda fields: fields["conditions"].update(gpu_other_processes=2),
         "the verdict contended is missing, though gpu_other_processes requires it",
     ),
-    "a host that held it up and is clean": (setting(enqueue_share=0.99), "the verdict launch_bound is missing"),
+    "a host that held it up and is clean": (
+        setting(enqueue_share=0.99),
+        "the verdict launch_bound is missing",
+    ),
     "a wide interval that is clean": (
         setting(tflops_low=0.2, efficiency_low=0.4, bandwidth_low_gb_s=1.171875 / 2),
         "the verdict unstable is missing",
