@@ -12,7 +12,6 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -29,21 +28,6 @@ _LINE = 130
 
 def pytest_addoption(parser):
     parser.addoption("--update-golden", action="store_true", help="Write the golden files anew.")
-
-
-class _Then(date):
-    """The day on which every golden file is written."""
-
-    @classmethod
-    def today(cls):
-        return cls(2026, 11, 29)
-
-
-@pytest.fixture(autouse=True)
-def then(monkeypatch):
-    """What a user gives is dated by today: a golden file must not age with that."""
-    for module in ("assumptions", "plan"):
-        monkeypatch.setattr(f"nameplate.fleet.{module}.date", _Then)
 
 
 @pytest.fixture
