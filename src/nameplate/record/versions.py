@@ -57,7 +57,9 @@ SCHEMA = 6
 #      dtype in rounds as short as their launches allow; until then it was a small one, and a ratio calibrated
 #      in separate rounds led from it to the largest: that ratio added its own error, and rounds of other
 #      lengths a bias of some percent. A slow case draws in every second or fourth round instead of making all
-#      rounds long.
+#      rounds long. A sustained interval reaches over what a relaxation has still before it and over the run's
+#      own pauses, each on its own side; a soak's merged batches leave none out. Of a GPU's cases in turns all
+#      processes together tell whether they have settled.
 METHOD = 8
 # The same in a line each, for people: docs/method.md has them, and a comparison across methods quotes them.
 METHOD_CHANGES: Mapping[int, str] = {
@@ -72,5 +74,7 @@ METHOD_CHANGES: Mapping[int, str] = {
     "of a typical round, calibrated in several processes",
     7: "a sustained interval reaches over half of what its window drifted by; a CPU that has settled stays "
     "so for the next cases; experts' gradients are added in the order of their weights, without a copy",
-    8: "a CPU's ceiling is a large product beside the cases, in short rounds, without a calibration",
+    8: "a CPU's ceiling is a large product beside the cases, in short rounds, without a calibration; sustained "
+    "intervals reach over what is still to settle and over the run's own pauses; a GPU's processes tell "
+    "together whether they have settled",
 }
