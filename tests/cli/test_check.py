@@ -216,3 +216,13 @@ def test_a_measured_node_is_judged_with_its_past(bench, monkeypatch, store_node,
     assert ended.status == 0, ended.err
     assert str(folder.name) in ended.out.replace("\n", "")
     assert "node01 is fit: 8 fit." in ended.out
+
+
+@pytest.mark.parametrize("flags", [("--budget", "5"), ("--device", "cpu"), ("--suite", "smoke")])
+def test_a_flag_of_measuring_is_refused_beside_a_folder(bench, store_node, results, flags):
+    store_node()
+    ended = bench("check", str(results), *flags)
+    assert ended.status == 2
+    assert ended.err.splitlines() == [
+        f"bench: {flags[0]}: applies to a measurement, and DIR measures nothing; expected DIR alone, or the flag without DIR"
+    ]

@@ -31,12 +31,13 @@ PLAIN = "<img src=x onerror=alert(1)>\"',;\\  [2J=1+1"
 
 @pytest.fixture
 def write(tmp_path):
-    """Write runs in a format; returns the file."""
+    """Write runs in a format; returns the file, and adds to `problems` what was left out."""
 
-    def to_file(name, *runs):
+    def to_file(name, *runs, problems=None):
+        problems = [] if problems is None else problems
         path = tmp_path / f"table{DATA_SETS[name].suffix}"
         with path.open("wb") as file:
-            DATA_SETS[name].write(make_entries(runs), file)
+            DATA_SETS[name].write(make_entries(runs), file, problems)
         return path
 
     return to_file
@@ -189,11 +190,13 @@ def test_hostile_text_is_one_cell_of_the_parquet(write, hostile):
     assert row["warnings"] == [PLAIN, "second"]
 
 
-def test_a_number_too_large_for_parquet_is_refused_in_a_sentence(write, make_record, make_run):
-    with pytest.raises(InputError) as caught:
-        write("parquet", make_run(make_record(flops=2**64)))
-    assert str(caught.value).startswith("--format parquet: a value doesn't fit Parquet's types: ")
-    assert str(caught.value).endswith("expected whole numbers below 2^63; --format csv has room for all")
+def test_a_number_too_large_for_parquet_costs_itself_alone_and_is_named(write, make_record, make_run):
+    problems = []
+    run = make_run(make_record(case="huge", flops=2**64), make_record(case="usual", flops=2**62))
+    huge, usual = pq.read_table(write("parquet", run, problems=problems)).to_pylist()
+    assert (huge["flops"], usual["flops"]) == (None, 2**62)
+    assert huge["tflops"] == usual["tflops"] is not None
+    assert problems == [f"run {run.id}: flops of huge is 2^63 or more and null here; CSV has room for it"]
 
 
 def test_without_pyarrow_parquet_says_what_to_install(write, mixture, monkeypatch):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 def check(
+    context: typer.Context,
     folder: Annotated[
         Path | None,
         typer.Argument(
@@ -54,6 +55,7 @@ def check(
     """
     check_language(lang)
     if folder is not None:
+        _refuse_what_measures(context)
         _check_folder(folder, expect_gpus, expect_hosts, lang, json=json)
     elif expect_hosts is not None:
         raise InputError(
@@ -61,6 +63,18 @@ def check(
         )
     else:
         _check_node(device, budget, expect_gpus, suite, results, lang, json=json)
+
+
+def _refuse_what_measures(context: typer.Context) -> None:
+    """Raise InputError where a flag was given that a folder's runs, which are measured already, can't take."""
+    for name in ("device", "budget", "suite", "results"):
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise InputError(
+                "applies to a measurement, and DIR measures nothing",
+                where=f"--{name}",
+                expected="DIR alone, or the flag without DIR",
+            )
 
 
 def _check_node(

@@ -50,6 +50,8 @@ _SHORTEST_BATCH_S = {"cuda": 0.01}
 # process, which costs a GPU seconds, must be worth it.
 _FEWEST_TURNS = 2
 _FEWEST_LONG_TURNS = 4  # … of all processes together
+# Batches of a case, of all processes together: enough are left where the last one finds no time.
+_FEWEST_IN_ALL = FEWEST_BATCHES + 2
 _SETTLED = Settling(0.0, None, 0.0, None)
 # A series is shorter than its window: it ends with the middle of the last batch.
 _MARGIN = 1.1
@@ -394,11 +396,12 @@ class Rounds(Group):
         """How many rounds a process draws at least: the processes together as many as an interval needs.
 
         Few long turns tell more than many shorter ones, since as much is left out at the beginning of each.
-        Where turns are short, a turn is a single batch: at least two in each process, and ten in all.
+        Where turns are short, a turn is a single batch: at least two in each process, and seven in all. On a
+        busy host three processes of two batches tell what one of five can't: what processes differ by.
         """
         if self._has_long_turns:
             return max(math.ceil(_FEWEST_LONG_TURNS / self._processes), _FEWEST_TURNS)
-        return min(max(math.ceil(2 * FEWEST_BATCHES / self._processes), 2), FEWEST_BATCHES)
+        return min(max(math.ceil(_FEWEST_IN_ALL / self._processes), 2), FEWEST_BATCHES)
 
     @property
     def _has_long_turns(self) -> bool:

@@ -21,12 +21,12 @@ from nameplate.store.folder import MANIFEST, Run, is_character_device, replace_d
 
 Name = str | os.PathLike[str]
 Select = Callable[[Iterable[Entry], list[str]], Iterable[Entry]]
-Write = Callable[[Iterable[Entry], BinaryIO], None]
+Write = Callable[[Iterable[Entry], BinaryIO, list[str]], None]
 
 
 @dataclass(frozen=True)
 class Format:
-    """One format. `select` picks the records that it holds, and adds to a list what it left out."""
+    """One format. `select` picks the records that it holds; both add to a list what was left out."""
 
     suffix: str
     write: Write
@@ -35,7 +35,7 @@ class Format:
 
 
 def _writer_of(lines: Callable[[Iterable[Entry]], Iterator[str]]) -> Write:
-    def write(entries: Iterable[Entry], file: BinaryIO) -> None:
+    def write(entries: Iterable[Entry], file: BinaryIO, _problems: list[str]) -> None:
         for line in lines(entries):
             file.write(line.encode())
 
@@ -174,11 +174,11 @@ def _write(name: str, found: Iterable[Entry], output: Name | BinaryIO, problems:
     if isinstance(output, (str, os.PathLike)):
         # Rows are many objects that are soon gone again, and none is in a circle.
         with _open_output(Path(output)) as file, garbage_collection_off():
-            format.write(counted(), file)
+            format.write(counted(), file, problems)
     else:
         if not format.is_text:
             raise InputError("not for a terminal or a pipe", where="--format", got=name, expected="-o FILE")
-        format.write(counted(), output)
+        format.write(counted(), output, problems)
     return Written(_path_of(output), name, count, tuple(problems))
 
 
