@@ -223,6 +223,5 @@ def test_a_flag_of_measuring_is_refused_beside_a_folder(bench, store_node, resul
     store_node()
     ended = bench("check", str(results), *flags)
     assert ended.status == 2
-    assert ended.err.splitlines() == [
-        f"bench: {flags[0]}: applies to a measurement, and DIR measures nothing; expected DIR alone, or the flag without DIR"
-    ]
+    said = "applies to a measurement, and DIR measures nothing; expected DIR alone, or the flag without DIR"
+    assert ended.err.splitlines() == [f"bench: {flags[0]}: {said}"]

@@ -85,7 +85,7 @@ def test_the_screen_shows_figures_flags_conflicts_and_what_is_missing(bench):
         assert said in text
     assert "rate-limited" in bench("nvidia-h20-96gb").out
     h100 = " ".join(bench("nvidia-h100-sxm5-80gb").out.split())
-    assert "a matrix product in fp64 is held to fp64_tensor" in h100
+    assert "a matrix product in fp64 is compared with fp64_tensor" in h100
     assert "1,830 tf32, fp16, bf16, fp8_e4m3, int8" in h100
     assert "1,980 fp32, fp64, fp64_tensor" in h100
     assert "2 devices" in bench("amd-mi250x").out

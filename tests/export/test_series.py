@@ -36,7 +36,7 @@ def written():
         problems = []
         chosen = list(FORMATS[name].select(make_entries(runs), problems))
         file = io.BytesIO()
-        FORMATS[name].write(chosen, file)
+        FORMATS[name].write(chosen, file, problems)
         return file.getvalue().decode(), len(chosen), problems
 
     return write

@@ -66,7 +66,7 @@ def check(
 
 
 def _refuse_what_measures(context: typer.Context) -> None:
-    """Raise InputError where a flag was given that a folder's runs, which are measured already, can't take."""
+    """Raise InputError for a flag that was given and that a folder's runs, measured already, can't take."""
     for name in ("device", "budget", "suite", "results"):
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":

@@ -26,7 +26,7 @@ def describe_fleet(cost: Cost) -> str | None:
     if delivered is None or delivered.p50 is None or nominal is None or math.isclose(nominal, 1):
         return None
     said = _(
-        "{fleet} ({cards} cards) delivers {delivered} of {nominal} nominal EFLOPS{range}",
+        "{fleet} ({cards} cards) delivers {delivered} EFLOPS{range} of {nominal} nominal",
         fleet=_(cost.size.name),
         cards=count(cost.size.cards),
         delivered=figure(delivered.p50),

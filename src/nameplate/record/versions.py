@@ -74,7 +74,7 @@ METHOD_CHANGES: Mapping[int, str] = {
     "of a typical round, calibrated in several processes",
     7: "a sustained interval reaches over half of what its window drifted by; a CPU that has settled stays "
     "so for the next cases; experts' gradients are added in the order of their weights, without a copy",
-    8: "a CPU's ceiling is a large product beside the cases, in short rounds, without a calibration; sustained "
-    "intervals reach over what is still to settle and over the run's own pauses; a GPU's processes tell "
-    "together whether they have settled",
+    8: "a CPU's ceiling is a large product beside the cases, in short rounds, without a calibration; "
+    "sustained intervals reach over what is still to settle and over the run's own pauses; a GPU's processes "
+    "tell together whether they have settled",
 }
