@@ -93,8 +93,8 @@ def test_the_fleet_that_was_asked_for_is_the_first_sentence(bench, monkeypatch):
     few = ("--draws", 1000)
     first = bench("cost", "--eflops", 10, "--part", "A800", *few).out.splitlines()[0]
     assert re.match(
-        r"10 EFLOPS of A800 \(31,250 cards\) delivers 5\.\d+ of 10\.0 nominal EFLOPS \(nine draws in ten: "
-        r".*\); its servers cost RMB 3,711 M\. One nominal EFLOPS",
+        r"10 EFLOPS of A800 \(31,250 cards\) delivers 5\.\d+ EFLOPS \(nine draws in ten: "
+        r".*\) of 10\.0 nominal; its servers cost RMB 3,711 M\. One nominal EFLOPS",
         first,
     )
     assert bench("cost", "--part", "A800", *few).out.startswith("One nominal EFLOPS of A800")
