@@ -200,7 +200,8 @@ def test_every_case_of_quick_gets_its_due_verdict_on_a_card_that_settles_at_its_
     ):
         record = records[case]
         assert record.tflops_low <= tflops <= record.tflops_high
-        assert record.tflops_high < 1.04 * record.tflops_low
+        # Digests between batches are pauses, up to 4 % of the block's time, and the interval reaches as far.
+        assert record.tflops_high < 1.06 * record.tflops_low
 
 
 @pytest.mark.long
