@@ -218,10 +218,11 @@ def test_a_measured_node_is_judged_with_its_past(bench, monkeypatch, store_node,
     assert "node01 is fit: 8 fit." in ended.out
 
 
-@pytest.mark.parametrize("flags", [("--budget", "5"), ("--device", "cpu"), ("--suite", "smoke")])
+@pytest.mark.parametrize("flags", [("--budget", "5.0"), ("--device", "cpu"), ("--suite", "smoke")])
 def test_a_flag_of_measuring_is_refused_beside_a_folder(bench, store_node, results, flags):
     store_node()
     ended = bench("check", str(results), *flags)
     assert ended.status == 2
-    said = "applies to a measurement, and DIR measures nothing; expected DIR alone, or the flag without DIR"
-    assert ended.err.splitlines() == [f"bench: {flags[0]}: {said}"]
+    flag, given = flags
+    said = f"{flag}: applies to a measurement, and DIR measures nothing; got '{given}'"
+    assert ended.err.splitlines() == [f"bench: {said}; expected DIR alone, or the flag without DIR"]

@@ -59,7 +59,10 @@ def check(
         _check_folder(folder, expect_gpus, expect_hosts, lang, json=json)
     elif expect_hosts is not None:
         raise InputError(
-            "applies to a folder of many nodes alone", where="--expect-hosts", expected="DIR too"
+            "applies to a folder of many nodes alone",
+            where="--expect-hosts",
+            got=expect_hosts,
+            expected="DIR too",
         )
     else:
         _check_node(device, budget, expect_gpus, suite, results, lang, json=json)
@@ -73,6 +76,7 @@ def _refuse_what_measures(context: typer.Context) -> None:
             raise InputError(
                 "applies to a measurement, and DIR measures nothing",
                 where=f"--{name}",
+                got=str(context.params[name]),
                 expected="DIR alone, or the flag without DIR",
             )
 

@@ -79,11 +79,6 @@ class ProbeRun:
         """Seconds per launch, as warm-up found it."""
         return self._sampler.cost_s
 
-    @property
-    def batch_cost_s(self) -> float:
-        """Seconds that a batch is expected to take."""
-        return self._sampler.batch_cost_s
-
     def choose_size(self, batch_s: float) -> None:
         """Choose how many launches a batch has, so that it takes about `batch_s`."""
         self._sampler.choose_size(batch_s)

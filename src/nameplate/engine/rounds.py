@@ -246,10 +246,10 @@ class Rounds(Group):
             for run, share_s in zip(runs, shares_s, strict=True)
         ]
         slowest = min(possible)
-        halvings = [int(math.log2(number / slowest)) for number in possible]
-        rounds = slowest * 2 ** max(halvings)
-        for run, share_s, number in zip(runs, shares_s, halvings, strict=True):
-            run.every = 2 ** (max(halvings) - number)
+        doublings = [int(math.log2(number / slowest)) for number in possible]
+        rounds = slowest * 2 ** max(doublings)
+        for run, share_s, own in zip(runs, shares_s, doublings, strict=True):
+            run.every = 2 ** (max(doublings) - own)
             run.sampler.choose_size(share_s / rounds * run.every)
         round_s = sum(run.sampler.batch_cost_s / run.every for run in runs)
         room_s = (self.allowance.limit_s - self.spent_s) / rounds - round_s
